@@ -159,7 +159,9 @@ def test_what_makes_no_edit_is_refused(pipeline: TorchPipeline) -> None:
         next(edit(pipeline, noise(), replace(RAIN, prompt=None)))
 
 
-def write_take(path: Path, bits: int, *, gain: float = 1.0) -> Path:
+def write_take(
+    path: Path, bits: int, *, gain: float = 1.0, loudness_lufs: float | None = None
+) -> Path:
     """A take of two stems of 1.5 s."""
     rng = np.random.default_rng(1)
     sounds = (gain * 0.1 * rng.normal(size=(2, 1, 3 * RATE_HZ // 2))).astype(np.float32)
@@ -176,7 +178,8 @@ def write_take(path: Path, bits: int, *, gain: float = 1.0) -> Path:
         seed=3, num_inference_steps=2, guidance_scale=3.0, model="m", model_sha256="0",
         dtype="auto", timings=Timings(load_s=0, encode_s=0, sample_s=0, decode_s=0),
     )  # fmt: skip
-    save(with_stems(result, stems), path, video=None, options=OutputOptions(bits=bits))
+    options = OutputOptions(bits=bits, loudness_lufs=loudness_lufs)
+    save(with_stems(result, stems), path, video=None, options=options)
     return path
 
 
@@ -213,6 +216,20 @@ def test_stems_of_an_edit_add_up_to_it(pipeline: TorchPipeline, tmp_path: Path, 
     assert after["edited"][:, middle].any()
 
 
+@pytest.mark.parametrize("bits", [24, 32])
+def test_a_limited_take_keeps_its_stems(pipeline: TorchPipeline, tmp_path: Path, bits: int) -> None:
+    take, out = write_take(tmp_path / "take.wav", bits, gain=2.5), tmp_path / "out.wav"
+    total = np.sum(list(stems_of(take).values()), axis=0)
+    assert np.abs(total).max() > 1 >= np.abs(read_audio(take).samples_CN).max()
+    assert edited(pipeline, take, out) == []
+    given, made = read_audio(take).samples_CN, read_audio(out).samples_CN
+    start, end = (round(t * RATE_HZ) for t in (0.5 - EDGE_S, 0.9 + EDGE_S))
+    for outside in (slice(0, start), slice(end, None)):
+        np.testing.assert_array_equal(made[:, outside], given[:, outside])
+        after = np.sum(list(stems_of(out).values()), axis=0)
+        np.testing.assert_array_equal(after[:, outside], total[:, outside])
+
+
 def test_an_edit_of_an_edit_and_a_stem_made_anew(pipeline: TorchPipeline, tmp_path: Path) -> None:
     take, out, more = (tmp_path / name for name in ("take.wav", "out.wav", "more.wav"))
     edited(pipeline, write_take(take, 24), out)
@@ -237,12 +254,14 @@ def test_an_edit_of_an_edit_and_a_stem_made_anew(pipeline: TorchPipeline, tmp_pa
 
 
 def test_an_edit_without_stems_says_why(pipeline: TorchPipeline, tmp_path: Path) -> None:
+    leveled = write_take(tmp_path / "leveled.wav", 24, loudness_lufs=-30)
     loud = write_take(tmp_path / "loud.wav", 24, gain=9)
     take, odd = (write_take(tmp_path / f"{name}.wav", 24) for name in ("take", "odd"))
     description = tmp_path / "odd.wav.stems" / "mix.json"
     description.write_text(description.read_text().replace('"made": {', '"made": {"cut": 5, '))
     for number, (path, asked, why) in enumerate((
-        (loud, HORN, "not just their sum"),
+        (leveled, HORN, "not just their sum"),
+        (loud, HORN, "lowered as a whole"),
         (odd, HORN, "made.cut: expected"),
         (take, replace(HORN, strength=0.5, ranges=()), "all of it is new"),
     )):  # fmt: skip

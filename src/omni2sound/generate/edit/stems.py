@@ -3,8 +3,10 @@
 In:   a take with stems beside it; its edit, and how much of the given sound each sample keeps.
 Out:  stems that add up to the edited sound to the last bit.
 
-What not to get wrong: stems add up to the mix before any limiter. Only where the file holds just
-that sum can they add up to its edit, whose samples outside of the ranges are those of the file.
+What not to get wrong: stems add up to the mix before the limiter, and samples of the edit outside
+of the ranges are those of the file. So the file has to hold just that sum, or what the limiter
+makes of it: the limiter looks ahead less than the soft edges of a range are wide, so it does the
+same to both outside of them.
 
 Shape suffixes: C channels, N samples.
 """
@@ -24,11 +26,12 @@ from omni2sound.generate.edit.edit import Edited
 from omni2sound.generate.edit.source import Source
 from omni2sound.generate.output import OutputOptions
 from omni2sound.generate.stems.description import MixedStem
-from omni2sound.generate.stems.exact import add, peak_of, rounded, step_for
+from omni2sound.generate.stems.exact import STEP, add, rounded, step_for
 from omni2sound.generate.stems.mix import mix_stems, open_mix
 from omni2sound.generate.stems.remix import Mixing
 from omni2sound.generate.stems.sources import Source as StemSource
 from omni2sound.generate.stems.sources import Stem
+from omni2sound.media.loudness.level import level
 from omni2sound.media.samples import Audio, as_stereo, fit_length
 
 _NAME = "edited"
@@ -71,11 +74,15 @@ class KeptStems:
         if any(sound.num_channels > 1 for sound in sounds.values()):
             sounds = {name: as_stereo(sound) for name, sound in sounds.items()}
         audio = mix_stems(description, sounds)
+        under_limiter, leveling = level(audio)
+        if leveling.gain_db < 0:
+            raise UserError("its sound was lowered as a whole, since its peaks are too high")
+        written = replace(audio, samples_CN=np.concatenate(list(under_limiter.read()), axis=1))
         is_sum = audio.samples_CN.shape == source.audio.samples_CN.shape and np.array_equal(
-            _in_bits(audio, source.bits), source.audio.samples_CN
+            _in_bits(written, source.bits), source.audio.samples_CN
         )
         if not is_sum or audio.sample_rate_hz != source.audio.sample_rate_hz:
-            raise UserError("its sound is not just their sum: it was leveled, limited or coded")
+            raise UserError("its sound is not just their sum: it was leveled or coded")
         if options.bits not in (None, source.bits):
             raise UserError(f"its sound has {source.bits} bits, and the edit {options.bits}")
         sounds = {name: fit_length(sound, audio.num_samples) for name, sound in sounds.items()}
@@ -92,9 +99,11 @@ class KeptStems:
         num_samples = made.audio.num_samples
         longer = {n: fit_length(sound, num_samples) for n, sound in self.sounds.items()}
         kept = {n: replace(s, samples_CN=s.samples_CN * made.kept_N) for n, s in longer.items()}
-        # The new one is at most as loud as the edit and what is left of the others together.
-        peaks = [peak_of(sound) for sound in (*longer.values(), *longer.values(), made.audio)]
-        step = step_for(peaks)
+        # Any sum of some of them, in any order, is at most as large as they are together.
+        left = [sound.samples_CN for sound in kept.values()]
+        new_CN = made.audio.samples_CN - sum(left)
+        together_CN = sum((np.abs(x_CN) for x_CN in left), np.abs(new_CN))
+        step = step_for([float(together_CN.max(initial=0.0))] + [STEP] * len(left))
         if not np.array_equal(rounded(self.audio.samples_CN, step), self.audio.samples_CN):
             raise UserError("they are too loud to add up to the last bit")
         audio = replace(made.audio, samples_CN=rounded(made.audio.samples_CN, step))

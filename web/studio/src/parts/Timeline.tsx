@@ -69,6 +69,7 @@ function rows(): Row[] {
   const d = doc.value;
   const axis_s = duration.value;
   const found: Row[] = [];
+  void player.solo.value; // rows of stems that it silences are drawn again
   if (d.media?.kind === "video" && d.media.strip && d.media.duration_s) {
     const count = view.stripCount(d.media.duration_s);
     found.push({
@@ -128,7 +129,7 @@ function rows(): Row[] {
         height: STEM_PX,
         head: <StemHead take={take.id} stem={stem} />,
         body: <Wave url={stem.peaks} duration_s={take.duration_s} active={false} height={STEM_PX} />,
-        class: "row-stem",
+        class: `row-stem ${player.mixOf(take, stem.name).mute ? "is-silent" : ""}`,
       });
     }
   });

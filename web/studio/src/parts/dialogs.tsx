@@ -6,6 +6,7 @@ import { exportTake, model } from "../jobs";
 import { dialog, KEYS } from "../keys";
 import { mixOf } from "../player";
 import { currentTake, doc, letter } from "../session";
+import { byTime } from "./Stems";
 
 function Dialog(props: { title: string; class?: string; children: ComponentChildren }): JSX.Element {
   const ref = useRef<HTMLDialogElement>(null);
@@ -175,9 +176,9 @@ export function Export(): JSX.Element | null {
           <>
             <p class="muted">With gain, pan, mute and solo of its {take.stems.length} stems as they are heard now.</p>
             <div>
-              <p class="muted">Each stem as it was made, in 32-bit floats; together they are the mix:</p>
+              <p class="muted">Each stem as it was made, in 32-bit floats; together they are the mix. The ZIP has all of them:</p>
               <ul class="stem-links">
-                {take.stems.map((stem) => (
+                {byTime(take.stems, doc.value.cues).map((stem) => (
                   <li key={stem.name}>
                     <a class="button" href={stem.sound} download={`${stem.name}.wav`}>
                       {stem.name}.wav
