@@ -1,12 +1,12 @@
 """Extraction of avbench-8s-v1's features of sounds, beside av-benchmark's own script.
 
-    OMNI2SOUND_AV_BENCHMARK=CLONE python -m benchmarks.speed.avbench_extraction [--clips 16]
-        [--batch 8] [--rounds 3]
+    python -m benchmarks.speed.avbench_extraction CLONE [--clips 16] [--batch 8] [--rounds 3]
 
 Both sides read the same WAV files of 8 s and 44.1 kHz and run the same networks at published sizes
 with random weights, on the CPU, with one thread: PANNs, VGGish, PaSST, Synchformer (sounds) and the
 sound halves of ImageBind and LAION-CLAP. Theirs is `av_bench.extract.extract` as it stands, in one
-process; ours is `embed_sounds`. Needs the packages of `make parity` and a clone at commit 050a5cd.
+process; ours is `embed_sounds`. CLONE is a folder of hkchengrex/av-benchmark at commit 050a5cd; the
+packages of `make parity` are needed, too ($OMNI2SOUND_PARITY names another folder of them).
 
 What differs from their environment: `torchaudio.load` reads by soundfile, since torchaudio's own
 reader needs torchcodec; ImageBind's other halves are small, as they are not used; Microsoft's CLAP,
@@ -33,7 +33,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from benchmarks.parity._upstream import av_benchmark, laion_clap, originals
+from benchmarks.parity._upstream import AV_BENCHMARK, av_benchmark, laion_clap, originals
 from omni2sound.bench.metrics.avbench.clips import Networks, embed_sounds
 from omni2sound.encoders.metric.clap import Clap, ClapShape, build_clap
 from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
@@ -172,10 +172,14 @@ def cpu_seconds(run: Any) -> float:
 def main() -> None:
     """Print a line for each round."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("clone", type=Path)
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if not (options.clone / "av_bench").is_dir():
+        parser.error(f"{options.clone} has no folder av_bench; expected a clone of av-benchmark")
+    os.environ[AV_BENCHMARK] = str(options.clone)
     sys.path.append(os.environ.get("OMNI2SOUND_PARITY", str(Path(".cache", "parity").resolve())))
     torch.set_num_threads(1)
     with ExitStack() as stack:
