@@ -235,7 +235,7 @@ function JobRow(props: { job: Job }): JSX.Element {
   const waiting = job.state === "waiting";
   const percent = Math.round((job.fraction ?? 0) * 100);
   const name = job.kind === "generate" && job.request["takes"] === 1 ? "Making a take" : NAMES[job.kind];
-  const stage = waiting ? (job.position && job.position > 1 ? `waiting, ${job.position - 1} before it` : jobs.loading.value ? "waiting for the model to load" : "waiting") : (job.stage ?? "");
+  const stage = waiting ? (job.position && job.position > 1 ? `waiting, ${job.position - 1} before it` : jobs.loading.value ? "the model is loading" : "waiting") : (job.stage ?? "");
   // The time first: what is cut where there is little room is the stage.
   const said = [waiting ? "" : timeLeft(job.seconds_left), stage].filter(Boolean).join(", ");
   // A bar that moves without a value is for work that has begun and can't say yet how far it is.
