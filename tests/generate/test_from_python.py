@@ -33,6 +33,7 @@ def video(tmp_path: Path) -> Path:
 def test_a_file_object_is_as_its_file(pipeline: Omni2SoundPipeline, video: Path) -> None:
     with video.open("rb") as stream:
         given = pipeline(stream, num_inference_steps=1, seed=3)
+    assert repr(given) == "<V2A by tiny: 1.2 s, seed 3>"
     path = given.request.video
     assert path is not None and path.exists()
     np.testing.assert_array_equal(

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     from omni2sound.recognise.observe import Seen
 
 MAX_DURATION_S = 3600
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100
+MAX_STEPS, MAX_GUIDANCE = 1000, 100
 MAX_PROMPT_CHARS = 2000
-MAX_TAKES = 100
-MAX_SEED = 2**63 - 1
+MAX_TAKES, MAX_SEED = 100, 2**63 - 1
 
 MIN_DURATION_S = 0.001
 """Shortest sound; some samples at any rate."""
@@ -323,7 +321,7 @@ class Timings:
     decode_s: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class GenerationResult:
     """A sound, and how it was made."""
 
@@ -384,6 +382,9 @@ class GenerationResult:
         from omni2sound.generate.studio.results import limited
 
         return limited(self.audio)
+
+    def __repr__(self) -> str:
+        return f"<{self.task} by {self.model}: {self.duration_s:g} s, seed {self.seed}>"
 
     def _repr_html_(self) -> str:
         """A player, for notebooks."""
@@ -456,8 +457,7 @@ class GenerationResult:
         target = as_path(path, "path")
         source = self.request.video if video is None else as_path(video, "video")
         check_output_of(source, target, options, duration_s=self.request.duration_s)
-        muxed = target.suffix.lower() in VIDEO_SUFFIXES
-        if video is not None and not (muxed or keep_audio):
+        if video is not None and not (keep_audio or target.suffix.lower() in VIDEO_SUFFIXES):
             raise UserError(
                 f"is copied only into a video output, got {shown_name(target)}; use "
                 f"{' '.join(VIDEO_SUFFIXES)}, or leave it out",

@@ -11,6 +11,7 @@ in headers are never used to allocate memory.
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 import struct
@@ -301,7 +302,8 @@ def create_output(
         raise
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        is_full = getattr(error, "errno", None) == errno.ENOSPC
         raise UserError(
-            f"{shown_name(path)}: cannot be written ({reason}); "
-            "check space and rights of the folder, or choose another suffix"
+            f"{shown_name(path)}: cannot be written ({reason}); check space and rights of the "
+            f"folder{'' if is_full else ', or choose another suffix'}"
         ) from error
