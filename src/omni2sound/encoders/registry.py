@@ -97,7 +97,7 @@ TEXT_ENCODERS: Registry[TextEncoderSpec] = Registry(
     "text encoder",
     {
         "minilm": TextEncoderSpec(
-            dim=TextEncoder.dim, load=lambda device, **_: TextEncoder.load(device)
+            dim=TextEncoder.dim, load=lambda device, **_: TextEncoder.load_rounded(device)
         ),
         "bge-small": TextEncoderSpec(
             dim=BgeTextEncoder.dim,

@@ -76,6 +76,17 @@ class TextEncoder(TextEncoderBase):
         return cls._of(_load_bert(folder), folder, device)
 
     @classmethod
+    def load_rounded(cls, device: torch.device | str = "cpu") -> Self:
+        """Load the network for a model: weights rounded to float16, as exports hold them.
+
+        Arguments and errors as in `load`; states are float32.
+        """
+        encoder = cls.load(device)
+        for parameter in encoder.network.parameters():
+            parameter.data = parameter.data.half().float()
+        return encoder
+
+    @classmethod
     def _of(cls, network: nn.Module, folder: Path, device: torch.device | str) -> Self:
         device = torch.device(device)
         network = network.eval().requires_grad_(False).to(device)

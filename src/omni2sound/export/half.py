@@ -3,9 +3,10 @@
 In:   an optimised ONNX graph with its file of numbers.
 Out:  the same graph; large arrays take half the bytes, and are cast when the graph is loaded.
 
-Only arrays that float16 holds exactly, as the weights of our own networks, which are float16 in the
-model folder. Others are not rounded: sampling makes much of little, and a text encoder that differs
-by .0006 of its largest output gave sounds that differ by .017 of their peak.
+Only arrays that float16 holds exactly: the weights of our own networks, which are float16 in the
+model folder, and those that are rounded where they are read, by every runtime. Nothing is rounded
+here: sampling makes much of little, and two text encoders that differ by .0006 of the largest
+output gave sounds that differ by .017 of their peak.
 """
 
 from __future__ import annotations

