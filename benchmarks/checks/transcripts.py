@@ -70,7 +70,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
      "omni2sound batch many.csv --out stopped", "stopped/one.wav"),
     ("the same again goes on", "omni2sound batch many.csv --out stopped"),
     ("Ctrl-C after the first of two videos",
-     "omni2sound generate clips --out-dir halted --duration 2 --seed 1", "halted/a.mp4"),
+     "omni2sound generate clips --out-dir halted --duration 2 --seed 1", "halted/a.omni2sound.mp4"),
     ("more than ten seconds",
      "omni2sound generate --prompt 'a dog barks' --steps 150 --seed 1 -o long.wav"),
     ("a range made anew",
@@ -116,12 +116,17 @@ def write_inputs(folder: Path) -> None:
     (folder / "jobs.jsonl").write_text(
         '{"id": "shot", "video": "film.mov", "start_s": "0:01", "end_s": 3, "keep_audio": true, '
         '"mix_db": -6, "for": "youtube", "seed": 1}\n'
-        '{"id": "tail", "prompt": "rain", "duration_s": 2, "loudness": -20}\n'
+        '{"id": "tail", "prompt": "rain", "duration_s": 2, "loudness_lufs": -20}\n'
     )
     (folder / "many.csv").write_text(
         "id,prompt,duration_s,seed\none,rain,2,1\ntwo,a dog barks,2,2\nthree,fire,2,3\n"
     )
     (folder / "made.py").write_text(PYTHON)
+
+
+def _take_ctrl_c() -> None:
+    """Undo what a background job of a shell passes on: that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def in_terminal(
@@ -148,6 +153,7 @@ def in_terminal(
         stderr=follower,
         env=environment,
         cwd=folder,
+        preexec_fn=_take_ctrl_c,
     )
     os.close(follower)
     shown = b""
@@ -170,7 +176,12 @@ def in_terminal(
 def off_it(command: list[str], folder: Path, until: Path | None) -> tuple[int, str, str]:
     """Run a command off a terminal; return its exit code and its two streams."""
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_take_ctrl_c,
     ) as process:
         while until is not None and process.poll() is None:
             if until.exists():

@@ -221,7 +221,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
     assert all(line.startswith("omni2sound: ") for line in complaints)
     starts = [
         "jobs.jsonl:2: is not JSON: ",
-        "jobs.jsonl:4: job: unknown field 'promt'; known: ",
+        "jobs.jsonl:4: job: unknown field 'promt', perhaps 'prompt'; known: ",
         "jobs.jsonl:5: job.steps: expected int, got 'many'",
         "jobs.jsonl:6: job 'empty': nothing to generate from",
         "jobs.jsonl:7: job 'missing': missing.mp4: no such file",

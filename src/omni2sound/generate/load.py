@@ -151,10 +151,11 @@ class PipelineOptions:
             except (ConfigError, IntegrityError, OSError) as error:
                 if exported.model is None or self.engine == "onnx" or not has_torch():
                     raise
+                again = f"; run: {how_to_export(exported.model.folder, self.model)}"
                 logger.warning(
-                    "torch generates, as its export can't be used: %s; run: %s",
-                    error,
-                    how_to_export(exported.model.folder, self.model),
+                    "torch generates, as its export can't be used: %s%s",
+                    str(error).removesuffix(again),
+                    again,
                 )
         return self.load_torch()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from omni2sound.config import from_json
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.generate.studio.times import parse_time
 from omni2sound.readers import loads, read_text
 
@@ -196,6 +197,11 @@ def read_job(data: Any) -> Job:
         UserError: The id is no file name, or a time is none.
     """
     if isinstance(data, Mapping):
+        for name in sorted(set(data) - set(COLUMNS) - set(_NAMES.values())):
+            near = "".join(f", perhaps {n!r}" for n in get_close_matches(name, COLUMNS, 1))
+            raise ConfigError(
+                f"job: unknown field {name[:80]!r}{near}; known: {', '.join(COLUMNS)}"
+            )
         data = {_NAMES.get(name, name): value for name, value in data.items()}
         for name in _TIMES:
             if isinstance(data.get(name), str):
