@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omni2sound.errors import UserError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
@@ -75,6 +75,12 @@ def test_what_is_no_video_is_refused(
     with pytest.raises(UserError) as told:
         pipeline(video, fps=fps)  # type: ignore[arg-type]
     assert told.value.field == field
+
+
+def test_words_for_a_video_are_told_to_be_a_prompt(pipeline: Omni2SoundPipeline) -> None:
+    for words in ("rain", "a dog barks", "a" * 5000, "rain\0"):
+        with pytest.raises(MediaError, match="no such file; words are the `prompt`"):
+            pipeline(words)
 
 
 def test_a_span_is_that_of_the_shell(pipeline: Omni2SoundPipeline, video: Path) -> None:

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 from numpy.typing import ArrayLike
 
-from omni2sound.errors import UserError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.output import OutputOptions
 from omni2sound.generate.request import GenerationRequest, draw_seed
 from omni2sound.generate.studio.job import Job, loudness_for
@@ -87,6 +87,11 @@ def request_on(
 
         if isinstance(video, (str, os.PathLike)):
             path = Path(video)
+            # `Path.exists` raises for a name that is too long.
+            exists = path.suffix or os.path.exists(path)  # noqa: PTH110
+            if isinstance(video, str) and not exists:
+                shown = video if len(video) <= 80 else f"{video[:77]}..."
+                raise MediaError(f"{shown}: no such file; words are the `prompt`")
         elif hasattr(video, "read"):
             path = from_file_object(cast("IO[bytes]", video), folder())
         elif video is not None:
