@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from omni2sound.models import fused
+
 
 def sinusoid(position: Tensor, dim: int, *, longest: float = 10_000.0) -> Tensor:
     """Sines and cosines of `position` at `dim / 2` wavelengths from 2 pi to 2 pi `longest`.
@@ -69,6 +71,11 @@ class HeadNorm(nn.Module):
         return F.rms_norm(x_BNLH, self.weight.shape, self.weight.to(x_BNLH.dtype), eps=1e-6)
 
 
+def _scales(*norms: nn.Module) -> tuple[Tensor, ...]:
+    """Scales of the norms of heads; empty if heads are not normalised."""
+    return tuple(norm.weight for norm in norms if isinstance(norm, HeadNorm))
+
+
 def attention(q_BNLH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention (B, N, L, H); `mask` is True at keys that may be attended to.
 
@@ -80,7 +87,10 @@ def attention(q_BNLH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | Non
     logits_BNLT = (q_BNLH * q_BNLH.shape[-1] ** -0.5) @ k_BNTH.transpose(-1, -2)
     if mask is not None:
         logits_BNLT = logits_BNLT.masked_fill(~mask, -torch.inf)
-    weights_BNLT: Tensor = logits_BNLT.softmax(dim=-1, dtype=torch.float32).to(v_BNTH.dtype)
+    if fused.applies_to(logits_BNLT):  # summed in float32, too, without two copies
+        weights_BNLT: Tensor = logits_BNLT.softmax(dim=-1)
+    else:
+        weights_BNLT = logits_BNLT.softmax(dim=-1, dtype=torch.float32).to(v_BNTH.dtype)
     return weights_BNLT @ v_BNTH
 
 
@@ -100,8 +110,13 @@ class SelfAttention(nn.Module):
         self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_B11L: Tensor | None
     ) -> Tensor:
         """(B, L, D) to (B, L, D); `mask_B11L` is True at frames that may be attended to."""
-        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x_BLD).chunk(3, dim=-1))
-        q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
+        qkv = self.qkv(x_BLD)
+        scales = _scales(self.q_norm, self.k_norm)
+        if scales and fused.applies_to(qkv):
+            q, k, v = fused.split_and_normalise(qkv, self.num_heads, (*scales, None), rope=rope)
+        else:
+            q, k, v = (split_heads(part, self.num_heads) for part in qkv.chunk(3, dim=-1))
+            q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
         y_BNLH = attention(q, k, v, mask_B11L)
         return self.out(y_BNLH.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -122,14 +137,24 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, context_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (B, N, T, H)."""
-        k, v = (split_heads(part, self.num_heads) for part in self.kv(context_BTD).chunk(2, -1))
+        kv = self.kv(context_BTD)
+        scales = _scales(self.k_norm)
+        if scales and fused.applies_to(kv):
+            k, v = fused.split_and_normalise(kv, self.num_heads, (*scales, None))
+            return k, v
+        k, v = (split_heads(part, self.num_heads) for part in kv.chunk(2, dim=-1))
         return self.k_norm(k), v
 
     def forward(
         self, x_BLD: Tensor, keys_values: tuple[Tensor, Tensor], mask_B11T: Tensor | None
     ) -> Tensor:
         """(B, L, D) to (B, L, D) over keys and values of `keys_values`."""
-        q_BNLH = self.q_norm(split_heads(self.q(x_BLD), self.num_heads))
+        q_BLD = self.q(x_BLD)
+        scales = _scales(self.q_norm)
+        if scales and fused.applies_to(q_BLD):
+            (q_BNLH,) = fused.split_and_normalise(q_BLD, self.num_heads, scales)
+        else:
+            q_BNLH = self.q_norm(split_heads(q_BLD, self.num_heads))
         y_BNLH = attention(q_BNLH, *keys_values, mask_B11T)
         return self.out(y_BNLH.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -150,7 +175,10 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) to (B, L, D)."""
-        value, gate = self.up(x_BLD).chunk(2, dim=-1)
+        up_BLE = self.up(x_BLD)
+        if fused.applies_to(up_BLE):
+            return self.down(fused.gated(up_BLE))  # type: ignore[no-any-return]
+        value, gate = up_BLE.chunk(2, dim=-1)
         return self.down(value * F.silu(gate))  # type: ignore[no-any-return]
 
 
