@@ -141,16 +141,17 @@ class _SplitAndNormalise(torch.autograd.Function):
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, up_BLE: Tensor) -> Tensor:
-        ctx.save_for_backward(up_BLE)
         value, gate = up_BLE.chunk(2, dim=-1)
-        return F.silu(gate).mul_(value)
+        opened = F.silu(gate)
+        ctx.save_for_backward(up_BLE, opened)
+        return opened * value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (up_BLE,) = ctx.saved_tensors
+        up_BLE, opened = ctx.saved_tensors
         grad_BLE = torch.empty_like(up_BLE)
         value, gate = up_BLE.chunk(2, dim=-1)
         to_value, to_gate = grad_BLE.chunk(2, dim=-1)
-        torch.mul(gradient, F.silu(gate), out=to_value)
+        torch.mul(gradient, opened, out=to_value)
         torch.ops.aten.silu_backward.grad_input(gradient * value, gate, grad_input=to_gate)
         return grad_BLE
