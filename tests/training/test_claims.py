@@ -160,6 +160,8 @@ def cell(recipe: str, seed: int, kl: float, pairs: int) -> dict[str, object]:
         "seed": seed,
         "recipe_sha256": recipe_digests(recipe, seed),
         "weights_sha256": "0",
+        "steps": 420,
+        "curve": [[20, 1.5], [60, 1.4], [20, 1.3], [360, 1.1]],
         "tracks": dict.fromkeys(("T2A", "V2A", "VT2A", "off-screen"), one),
     }
 
@@ -205,6 +207,14 @@ def test_nothing_is_decided_before_all_registered_seeds_are_there() -> None:
     assert verdicts["B3"] == ("3 of 5 seeds", 1.0)
     assert table.verdict_of("bridge", lines) == "not finished"
     assert "**not finished**" in table.as_markdown(cells, {})
+
+
+def test_a_run_that_ended_early_is_no_cell(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    short = cell("two-stages", 0, 2.0, 2) | {"curve": [[20, 1.5], [60, 1.4], [20, 1.3], [340, 1.1]]}
+    (tmp_path / "cells" / "a.json").write_text(json.dumps(short))
+    with pytest.raises(UserError, match="400 of 420 steps"):
+        table.collect(tmp_path, tmp_path / "cells.jsonl")
 
 
 def test_cells_of_other_folders_are_added(tmp_path: Path) -> None:

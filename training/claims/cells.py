@@ -55,6 +55,7 @@ from omni2sound.config import digest
 from omni2sound.data.batches.batch import Batch
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
+from omni2sound.errors import UserError
 from omni2sound.files import atomic_path, split_lines, write_json
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.audio import read_audio, write_audio
@@ -189,7 +190,7 @@ def _trained(
             model.load_state_dict(start)
         stage = recipe.stages[0]
         stores = dict.fromkeys([TRAINING, *(source.store for source in stage.data)])
-        weights, _ = train(
+        weights, result = train(
             model,
             recipe,
             bench.store(*stores),
@@ -199,6 +200,8 @@ def _trained(
             prompts=bench.prompts if stage.makes_prompts else None,
             vae_sha256=bench.vae_sha256,
         )
+        if not result.finished:  # stopped by a signal: its weights are no stage's
+            raise UserError(f"{out.name}: {result.reason}; run the same command again")
         for state in out.glob("step-*"):
             shutil.rmtree(state)
         with atomic_path(path) as temporary:

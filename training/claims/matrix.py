@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,8 +188,14 @@ def check_cell(cell: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return a cell if it is of today's matrix.
 
     Raises:
-        UserError: Its recipe is another by now.
+        UserError: Its recipe is another by now, or its runs ended early.
     """
+    steps = [0, *(step for step, _ in cell["curve"]), 0]
+    done = sum(a for a, b in pairwise(steps) if b <= a)
+    if done != cell["steps"]:
+        raise UserError(
+            f"{path}: {cell['recipe']}, seed {cell['seed']}, has {done} of {cell['steps']} steps"
+        )
     if cell["recipe_sha256"] != recipe_digests(cell["recipe"], cell["seed"]):
         raise UserError(
             f"{path}: the recipe of {cell['recipe']}, seed {cell['seed']}, has changed since; use "
