@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -256,11 +257,15 @@ def test_an_edit_of_an_edit_and_a_stem_made_anew(pipeline: TorchPipeline, tmp_pa
 def test_an_edit_without_stems_says_why(pipeline: TorchPipeline, tmp_path: Path) -> None:
     leveled = write_take(tmp_path / "leveled.wav", 24, loudness_lufs=-30)
     loud = write_take(tmp_path / "loud.wav", 24, gain=9)
-    take, odd = (write_take(tmp_path / f"{name}.wav", 24) for name in ("take", "odd"))
+    take, odd, swapped = (
+        write_take(tmp_path / f"{name}.wav", 24) for name in ("take", "odd", "swapped")
+    )
+    shutil.copy(tmp_path / "swapped.wav.stems/rest.wav", tmp_path / "swapped.wav.stems/a-dog.wav")
     description = tmp_path / "odd.wav.stems" / "mix.json"
     description.write_text(description.read_text().replace('"made": {', '"made": {"cut": 5, '))
     for number, (path, asked, why) in enumerate((
         (leveled, HORN, "not just their sum"),
+        (swapped, HORN, "or a stem was changed"),
         (loud, HORN, "lowered as a whole"),
         (odd, HORN, "made.cut: expected"),
         (take, replace(HORN, strength=0.5, ranges=()), "all of it is new"),

@@ -82,7 +82,9 @@ class KeptStems:
             _in_bits(written, source.bits), source.audio.samples_CN
         )
         if not is_sum or audio.sample_rate_hz != source.audio.sample_rate_hz:
-            raise UserError("its sound is not just their sum: it was leveled or coded")
+            raise UserError(
+                "its sound is not just their sum: it was leveled or coded, or a stem was changed"
+            )
         if options.bits not in (None, source.bits):
             raise UserError(f"its sound has {source.bits} bits, and the edit {options.bits}")
         sounds = {name: fit_length(sound, audio.num_samples) for name, sound in sounds.items()}
