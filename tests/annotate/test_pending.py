@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -162,6 +164,35 @@ def test_with_notes_no_line_of_an_ended_clip_is_parsed(
     monkeypatch.setattr("omni2sound.annotate.pending.parse_clip", counted)
     assert left(tmp_path)[0] == ["made/6"]
     assert parsed == [f"{tmp_path / 'clips.jsonl'}:8"]
+
+
+def test_notes_of_blocks_of_another_size_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a release with larger blocks would skip clips between their beginnings and ours."""
+    write(tmp_path)
+    end(tmp_path, {6: "kept"})
+    wanted = [f"made/{n}" for n in range(NUM) if n != 6]
+    for size in (4, 3, 5):
+        monkeypatch.setattr("omni2sound.annotate.pending.BLOCK", size)
+        assert left(tmp_path)[0] == wanted
+
+
+def test_a_manifest_that_changes_after_its_digest_was_taken_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else notes of the new lines would have the key of the old ones."""
+    path = write(tmp_path)
+    digest = hashlib.file_digest
+
+    def then_changed(*args: Any) -> Any:
+        found = digest(*args)
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1].replace("10", "11"))
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", then_changed)
+    with pytest.raises(UserError, match="changed while it was read; start the command again"):
+        PendingClips.open(path, tmp_path)
 
 
 def test_a_manifest_that_changes_under_the_run_ends_it(tmp_path: Path) -> None:

@@ -87,6 +87,31 @@ def runs(
     return scored[0], scored[1], options
 
 
+def test_numbers_of_other_networks_are_not_compared(
+    runs: tuple[ScoredRun, ScoredRun, ScoringOptions],
+) -> None:
+    """Cosines of PE-AV's sizes are on scales of their own."""
+
+    def scored(run: ScoredRun, weights: str, number: float) -> ScoredRun:
+        numbers = {"sound-text": number, "enjoyment": number}
+        evaluation = replace(
+            run.evaluation,
+            facts={
+                **run.evaluation.facts,
+                "clip_networks": {"pe_av": weights, "aesthetics": "same"},
+            },
+            clips=tuple(replace(record, metrics=numbers) for record in run.evaluation.clips),
+        )
+        return replace(run, evaluation=evaluation)
+
+    a, options = scored(runs[0], "base", 0.3), runs[2]
+    for weights, found in (("base", {"sound-text", "enjoyment"}), ("large", {"enjoyment"})):
+        b = scored(runs[1], weights, 0.2)
+        result = compare_runs(a, choose_system(a, None), b, choose_system(b, None), options)
+        names = {d.name for d in result.differences}
+        assert names & {"sound-text", "enjoyment"} == found
+
+
 def test_the_truth_beats_noise_and_the_missing_clip_is_named(
     runs: tuple[ScoredRun, ScoredRun, ScoringOptions], scene_track: Track
 ) -> None:

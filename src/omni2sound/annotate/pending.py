@@ -30,7 +30,7 @@ from omni2sound.files import Closing
 from omni2sound.readers import open_regular
 
 BLOCK = 500
-"""Clips in a block; as many names are asked of the store at once."""
+"""Clips in a block; as many names are asked of the store at once. A part of the notes' key."""
 _SIZE = -1
 """Number of the note that holds the number of clips of a checked manifest."""
 
@@ -56,8 +56,9 @@ class PendingClips(Closing):
         """Open the manifest; see `open`."""
         self._path, self._media = path, media
         self._file = open_regular(path)
-        self._sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+        # Before the digest, so that bytes which change after it was taken are never noted as its.
         self._state = _state(os.fstat(self._file.fileno()))
+        self._sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
         self._num_clips = 0
         self.total = 0
         """Clips of the manifest, up to the limit."""
@@ -110,7 +111,8 @@ class PendingClips(Closing):
         """
         if store.memo(_SIZE, self._sha256) is None:
             store.put_memo(_SIZE, self._sha256, str(self._num_clips).encode())
-        key = hashlib.sha256(f"{self._sha256} {steps} {self._media}".encode()).hexdigest()
+        follows = f"{BLOCK} {self._sha256} {steps} {self._media}"  # all that a note follows from
+        key = hashlib.sha256(follows.encode()).hexdigest()
         self._file.seek(0)
         place = len(self._file.readline())
         for number in range(-(-self.total // BLOCK)):

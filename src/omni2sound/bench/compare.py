@@ -217,6 +217,9 @@ def _paired_scores(
     system_b: System,
 ) -> list[Difference]:
     a, b = _records(run_a, system_a), _records(run_b, system_b)
+    unlike = _unlike_networks(run_a, run_b)
+    if unlike:
+        _log.warning("left out, since other weights scored each run: %s", ", ".join(unlike))
     found = []
     for part in track.parts:
         here = [i for i in ids if i in a and i in b and a[i].part == part]
@@ -224,11 +227,18 @@ def _paired_scores(
         scores += [(STAGE_V1, name, *score) for name, score in _STAGE_SCORES.items()]
         taggers = sorted({t for i in here for t in a[i].kl.keys() & b[i].kl.keys()})
         scores += [(f"{t}-8s-v1", "KL", "lower", _kl_of(t)) for t in taggers]
-        scores += _plugin_scores([r for i in here for r in (a[i], b[i])])
+        plugins = _plugin_scores([r for i in here for r in (a[i], b[i])])
+        scores += [score for score in plugins if score[0] not in unlike]
         for protocol, name, direction, fraction in scores:
             difference = _difference(here, a, b, fraction, (part, protocol, name, direction))
             found += [] if difference is None else [difference]
     return found
+
+
+def _unlike_networks(run_a: ScoredRun, run_b: ScoredRun) -> list[str]:
+    """List protocols of clip networks whose numbers are on another scale in each run."""
+    a, b = (run.evaluation.facts.get("clip_networks", {}) for run in (run_a, run_b))
+    return sorted(f"{n.replace('_', '-')}-v1" for n in a.keys() & b.keys() if a[n] != b[n])
 
 
 def _plugin_scores(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_rows_of_equal_clips_share_a_table_and_others_do_not(tmp_path: Path) -> 
     assert "0.70" in page and "[0.60, 0.80]" in page
     changed = add(tmp_path, "two", run("second", 0.9))
     assert ">0.90<" in changed and ">0.70<" not in changed, "the same name is replaced"
+
+
+def test_the_weights_that_scored_single_clips_are_named(tmp_path: Path) -> None:
+    """Cosines of PE-AV's sizes are on scales of their own."""
+    scored = run("first", 0.5)
+    facts = {**scored.evaluation.facts, "clip_networks": {"pe_av": "0123456789abcdef"}}
+    evaluation = replace(scored.evaluation, facts=facts)
+    page = add(tmp_path, "one", replace(scored, evaluation=evaluation))
+    assert "scored by us with yamnet, pe-av 0123456789abcdef" in page
 
 
 def test_a_file_that_somebody_sends_is_a_row(tmp_path: Path) -> None:

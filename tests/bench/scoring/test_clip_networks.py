@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from omni2sound.bench.metrics.clip_metric import ClipMetric
 from omni2sound.bench.metrics.network_scores import AskedClip, ClipNetworks, network_scores
 from omni2sound.bench.run import Submission, score_folders
+from omni2sound.bench.scoring.clip_networks import network_digests
 from omni2sound.bench.scoring.options import ClipNetworkSources, ScoringOptions
 from omni2sound.bench.systems.system import ORACLE
 from omni2sound.bench.tracks.track import Track
 from omni2sound.cli.main import app
 from omni2sound.encoders.metric.pe_av import RATE_HZ, read_pictures
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.media.audio import read_audio
 from tests.bench.metrics.test_avbench import write_sound
 from tests.encoders.metric.test_pe_av import noise, pe_a_frame, pe_av
@@ -27,6 +28,8 @@ from tests.encoders.metric.test_pe_av import noise, pe_a_frame, pe_av
 
 class FakeAesthetics:
     """Stands in for a package that the tests do not install."""
+
+    settings = ""
 
     def __init__(self) -> None:
         self.network = torch.nn.Linear(1, 1)
@@ -108,6 +111,22 @@ def test_numbers_are_the_networks_own_and_are_made_once(
     assert score(tmp_path / "b") == found
 
 
+def test_a_network_with_other_settings_has_another_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a release that sees other pictures would get the cached numbers of this one."""
+    networks = tiny("x", "x", None, "cpu")
+    sources = [replace(SOURCES, pe_av=f"folder {number}") for number in range(2)]
+    monkeypatch.setattr(
+        "omni2sound.bench.scoring.clip_networks._networks", lambda sources: networks
+    )
+    before = network_digests(sources[0])
+    assert networks.pe_av is not None
+    networks.pe_av.pictures = replace(networks.pe_av.pictures, count=7)
+    after = network_digests(sources[1])
+    assert before["pe_av"] != after["pe_av"] and before["pe_a_frame"] == after["pe_a_frame"]
+
+
 def test_an_event_counts_where_it_should_sound() -> None:
     networks, sound_N = tiny(None, "x", None, "cpu"), noise(2 * RATE_HZ)
     heard_F = pe_a_frame().heard(sound_N, ["a dog"])[0]
@@ -136,6 +155,17 @@ def test_missing_weights_are_said_before_anything_is_made(
         done.output + str(done.exception)
     )
     assert not (tmp_path / "o").exists()
+
+
+def test_files_that_are_none_are_said_before_anything_is_made(tmp_path: Path) -> None:
+    sources = ClipNetworkSources(pe_a_frame=str(tmp_path))
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_text("no")
+    with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
+        sources.check()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="not a complete safetensors file"):
+        sources.check()
 
 
 @pytest.mark.parametrize("protocol", ["pe-av-v1", "pe-a-frame-v1", "aesthetics-v1"])

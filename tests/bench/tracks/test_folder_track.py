@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -188,3 +189,43 @@ def test_foleybench_rows_become_clips_with_their_categories(tmp_path: Path) -> N
     assert read_track(tmp_path / "again").identity == made.track.identity
     with pytest.raises(UserError, match="no column 'kind'; it has key, video_data, caption, ucs"):
         build_foleybench_track(shards, tmp_path / "m", tmp_path / "t", category="kind")
+
+
+def test_foleybench_files_without_a_usable_video_are_named_with_the_reason(tmp_path: Path) -> None:
+    cases: list[tuple[Any, str]] = [
+        ([], "0 rows, and none has a video$"),
+        (["no base64!"], "1 rows, and none has a video; the first: 0000001: its video is not in"),
+        ([{"bytes": b"x"}], "the first: 0000001: its video is no text in base64, but dict"),
+        ([7, None], "2 rows, and none has a video; the first: 0000001: .*, but int"),
+    ]
+    file = tmp_path / "train.parquet"
+    for videos, message in cases:
+        kind = pa.string() if not videos else None
+        texts = pa.array(["A sound."] * len(videos), pa.string())
+        pq.write_table(pa.table({"video_data": pa.array(videos, kind), "caption": texts}), file)
+        with pytest.raises(UserError, match=message):
+            build_foleybench_track(file, tmp_path / "media", tmp_path / "track")
+    for category in ("video_data", "caption"):
+        with pytest.raises(UserError, match="expected a column of categories"):
+            build_foleybench_track(file, tmp_path / "m", tmp_path / "t", category=category)
+    with pytest.raises(UserError, match="no column 'kind'"):
+        build_foleybench_track(file, tmp_path / "m", tmp_path / "t", category="kind")
+    with pytest.raises(UserError, match="nowhere: no such file or folder; expected FoleyBench's"):
+        build_foleybench_track(tmp_path / "nowhere", tmp_path / "m", tmp_path / "t")
+    assert not (tmp_path / "m").exists()
+
+
+def test_foleybench_videos_of_another_release_are_replaced_even_at_equal_size(
+    tmp_path: Path,
+) -> None:
+    """Lines in base64 may be broken, as `base64` and MIME break them."""
+    sound = 0.1 * np.random.default_rng(0).standard_normal((1, 16_000)).astype(np.float32)
+    file = tmp_path / "one.mp4"
+    write_video(file, ticks=[0, 100], sound=Audio(samples_CN=sound, sample_rate_hz=16_000))
+    video = file.read_bytes()
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0000001.mp4").write_bytes(bytes(len(video)))
+    rows = {"video_data": [base64.encodebytes(video).decode()], "caption": ["A sound."]}
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+    build_foleybench_track(tmp_path / "train.parquet", tmp_path / "media", tmp_path / "track")
+    assert (tmp_path / "media" / "0000001.mp4").read_bytes() == video

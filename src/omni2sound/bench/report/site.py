@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -94,10 +95,14 @@ def publish(site: Path, run: ScoredRun, *, name: str, by: str, note: str = "") -
     track = {k: run.evaluation.facts["track"][k] for k in PublishedTrack.__dataclass_fields__}
     # Distances without groups are for paired tests, and would be most of the file.
     rows = tuple(replace(row, left_out={}) for row in run.evaluation.rows)
+    networks: Mapping[str, str] = run.evaluation.facts.get("clip_networks", {})
     published = PublishedRun(
         kind=_KIND,
         track=PublishedTrack(**track),
-        judges=tuple(run.evaluation.facts["judges"]),
+        judges=(
+            *run.evaluation.facts["judges"],
+            *(f"{name.replace('_', '-')} {sha256}" for name, sha256 in networks.items()),
+        ),
         by=by,
         note=note,
         rows=rows,

@@ -6,6 +6,7 @@ Out:  for each sound its numbers by `NETWORK_COLUMNS`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -41,10 +42,14 @@ def _networks(sources: ClipNetworkSources) -> ClipNetworks:
 
 @cache
 def network_digests(sources: ClipNetworkSources) -> dict[str, str]:
-    """SHA-256 of the weights of each network that is there."""
+    """SHA-256 of the weights and settings of each network that is there."""
     networks = _networks(sources)
     there = {name: getattr(networks, name) for name in NETWORKS}
-    return {name: networks_sha256(part) for name, part in there.items() if part is not None}
+    return {
+        name: hashlib.sha256(f"{networks_sha256(part)} {part.settings}".encode()).hexdigest()
+        for name, part in there.items()
+        if part is not None
+    }
 
 
 def measure_by_networks(

@@ -22,6 +22,7 @@ from omni2sound.encoders.metric.aesthetics import Aesthetics
 from omni2sound.encoders.metric.pe_av import PeAFrame, PeAv
 from omni2sound.errors import UserError
 from omni2sound.files import cache_dir, corpus_folder
+from omni2sound.readers import open_tensors, read_object
 
 TAGGERS = ("yamnet", "tagger")
 """The bundled taggers: YAMNet leads, the in-domain one is the second."""
@@ -68,6 +69,7 @@ class ClipNetworkSources:
         Raises:
             MissingPartError: A file or a package is missing.
             UserError: A Hub id has no pinned revision.
+            ConfigError: A file is not of the format that its name says.
         """
         for kind, source in (
             (PeAv, self.pe_av),
@@ -75,7 +77,10 @@ class ClipNetworkSources:
             (Aesthetics, self.aesthetics),
         ):
             if source is not None:
-                kind.check(source)
+                folder = kind.check(source)
+                read_object(folder / "config.json")
+                with open_tensors(folder / "model.safetensors"):
+                    pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,8 @@ Out:  videos as files and a table of captions, in one folder; a `folder` track o
 
 What not to get wrong: the data set is gated and was not seen by us. Two columns are those of its
 own example of use; that of categories is looked for under several names, or named by the caller.
+A video that is there already stays only if it is the row's, byte for byte: rows are told apart by
+their number alone, and another release may have another order.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def build_foleybench_track(
 
     Args:
         published: Folder of the Parquet files, or one.
-        media: Folder of the videos; created if missing. Videos that are there already stay.
+        media: Folder of the videos; created if missing. Of an earlier build, videos that are the
+            same stay, others are replaced.
         out: Folder of the track.
         category: Column of the categories. Default: the first of `CATEGORIES` that there is.
         max_s: Longest clip in seconds.
@@ -54,6 +57,10 @@ def build_foleybench_track(
         UserError: There is no Parquet file, a column is missing, or no clip can be used.
         ConfigError: A file is no Parquet file, or damaged.
     """
+    if category in (VIDEO, CAPTION):
+        raise UserError(f"expected a column of categories, got {category!r}", field="category")
+    paths = find_published(published, "*.parquet", wanted="FoleyBench's Parquet files")
+    labels_of = {path: _category_of(path, category) for path in paths}
     media.mkdir(parents=True, exist_ok=True)
     left_out: list[tuple[str, str]] = []
     number = 0
@@ -63,8 +70,7 @@ def build_foleybench_track(
     ):
         table = csv.writer(file)
         table.writerow(["file_name", "caption", "category"])
-        for path in find_published(published, "*.parquet", wanted="FoleyBench's Parquet files"):
-            labels = _category_of(path, category)
+        for path, labels in labels_of.items():
             wanted = [VIDEO, CAPTION, *([labels] if labels else [])]
             for row in parquet_rows(path, columns=wanted, rows_at_once=1):
                 number += 1
@@ -74,6 +80,9 @@ def build_foleybench_track(
                     continue
                 text = " ".join(str(row[CAPTION] or "").split())
                 table.writerow([name, text, row[labels] if labels else ""])
+        if len(left_out) == number:
+            first = f"; the first: {': '.join(left_out[0])}" if left_out else ""
+            raise UserError(f"{published}: {number} rows, and none has a video{first}")
     made = build_folder_track(
         "foleybench", media, out, table=media / _TABLE, max_s=max_s, on_clip=on_clip
     )
@@ -91,13 +100,16 @@ def _category_of(path: Path, category: str | None) -> str | None:
 
 def _write(data: Any, target: Path) -> str:
     """Write a video, unless it is there; return why it can't be."""
-    try:
-        video = base64.b64decode(data, validate=True) if isinstance(data, str | bytes) else b""
-    except (binascii.Error, ValueError):
-        return "its video is not in base64"
-    if not video:
+    if not data:
         return "has no video"
-    if not (target.is_file() and target.stat().st_size == len(video)):
+    if not isinstance(data, str | bytes):
+        return f"its video is no text in base64, but {type(data).__name__}"
+    text = data if isinstance(data, bytes) else data.encode()
+    try:
+        video = base64.b64decode(text.translate(None, b"\r\n"), validate=True)
+    except binascii.Error:
+        return "its video is not in base64"
+    if not (target.is_file() and target.read_bytes() == video):
         with atomic_path(target) as temporary:
             temporary.write_bytes(video)
     return ""

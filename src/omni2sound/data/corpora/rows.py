@@ -88,6 +88,8 @@ def find_published(published: Path, pattern: str, *, wanted: str) -> list[Path]:
     """
     if published.is_file():
         return [published]
+    if not published.exists():
+        raise UserError(f"{published}: no such file or folder; expected {wanted}")
     found = sorted(p for p in published.rglob(pattern) if p.is_file())
     if not found:
         raise UserError(f"{published}: no {pattern} in it; expected {wanted}")

@@ -50,6 +50,11 @@ class Aesthetics:
         self._network = network.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
 
+    @property
+    def settings(self) -> str:
+        """Settings beside the weights that change numbers."""
+        return repr(self._scales)
+
     @staticmethod
     def check(source: str | os.PathLike[str]) -> Path:
         """Find the folder of the weights, and the authors' package.

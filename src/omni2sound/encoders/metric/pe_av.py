@@ -139,6 +139,11 @@ class _PeAudio:
         self._extractor = PeAudioFeatureExtractor(hop_length=_HOP_SAMPLES, sampling_rate=RATE_HZ)
         self.device = torch.device(device)
 
+    @property
+    def settings(self) -> str:
+        """Settings beside the weights that change numbers."""
+        return ""
+
     def _sound(self, waveform_N: NDArray[np.float32]) -> dict[str, Tensor]:
         if waveform_N.ndim != 1 or not len(waveform_N):
             raise ShapeError(f"waveform must be (N,) at 48 kHz, got {waveform_N.shape}")
@@ -171,6 +176,11 @@ class PeAv(_PeAudio):
     ) -> None:
         super().__init__(network, tokenizer, device)
         self.pictures = pictures
+
+    @property
+    def settings(self) -> str:
+        """Settings beside the weights that change numbers."""
+        return repr(self.pictures)
 
     @staticmethod
     def check(source: str | os.PathLike[str]) -> Path:
