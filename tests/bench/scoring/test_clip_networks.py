@@ -111,6 +111,7 @@ def test_numbers_are_the_networks_own_and_are_made_once(
     assert score(tmp_path / "b") == found
 
 
+@pytest.mark.slow
 def test_a_network_with_other_settings_has_another_digest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
