@@ -274,3 +274,14 @@ def test_an_edit_without_stems_says_why(pipeline: TorchPipeline, tmp_path: Path)
         (note,) = edited(pipeline, path, out, asked)
         assert why in note
         assert not out.with_name(f"{out.name}.stems").exists()
+
+
+def test_why_an_edit_has_no_stems_names_paths_as_they_are(
+    pipeline: TorchPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_take(tmp_path / "take.wav", 24)
+    description = tmp_path / "take.wav.stems" / "mix.json"
+    description.write_text(description.read_text().replace("a-dog.wav", "../../x.wav"))
+    monkeypatch.chdir(tmp_path)
+    (note,) = edited(pipeline, Path("take.wav"), Path("out.wav"))
+    assert "'../../x.wav': expected a path inside" in note

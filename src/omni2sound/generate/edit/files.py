@@ -100,7 +100,8 @@ def _kept_stems(
     try:
         kept = KeptStems.of(source, asked, options)
     except UserError as error:
-        return None, str(error).replace(f"{source.path.parent}{os.sep}", "")
+        # A path at the start only: "../x" holds "./", and "data/x" holds "a/".
+        return None, str(error).removeprefix(f"{source.path.parent}{os.sep}")
     for output in outputs:
         check_stems_folder(stems_folder(output), overwrite=True)
     return kept, ""
