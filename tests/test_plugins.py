@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from benchmarks.robustness.click_corpus import click_store
-from omni2sound.bench import compare as compare_module
 from omni2sound.bench.compare import choose_system, compare_runs
 from omni2sound.bench.metrics import clip_metric
 from omni2sound.bench.metrics.clip_metric import (
@@ -320,7 +319,7 @@ def test_a_metric_sees_the_files_and_is_compared_in_pairs(
         metric = ClipMetric(protocol="size-v1", direction="lower", measure=size_of_video)
         return Registry("metric", {"size": metric})
 
-    for module in (clip_metric, sounds_module, evaluate_module, compare_module):
+    for module in (clip_metric, sounds_module, evaluate_module):
         monkeypatch.setattr(module, "CLIP_METRICS", build())
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -339,7 +338,7 @@ def test_a_metric_sees_the_files_and_is_compared_in_pairs(
     found = compare_runs(scored, theirs_, scored, silence, options).differences
     (difference,) = (d for d in found if d.protocol == "size-v1" and d.part == "main")
     assert (difference.name, difference.direction) == ("size", "lower")
-    monkeypatch.setattr(compare_module, "CLIP_METRICS", Registry("metric", {}))
+    monkeypatch.setattr(clip_metric, "CLIP_METRICS", Registry("metric", {}))
     found = compare_runs(scored, theirs_, scored, silence, options).differences
     assert all(d.protocol != "size-v1" for d in found)
     assert "their plugins are not loaded: size" in caplog.text
