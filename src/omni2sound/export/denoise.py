@@ -5,7 +5,7 @@ Out:  the same function, from a noisy latent and what `PrepareGraph` made.
 
 Whatever `DiT` splits after a product is two or three products here, each with its part of the
 weights, and the modulation is split once for all blocks: ONNX Runtime copies each part of a split,
-a twelfth of a step. Masks are added to logits, and scales are folded into weights.
+a twelfth of a step. Masks are added to logits; the ones of scales and gates are in a block's parts.
 
 Shape suffixes: B batch, L latent frames with the prepended token, T context tokens, D width,
 N heads, H head dimension, M six widths of modulation.

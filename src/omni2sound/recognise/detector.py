@@ -54,6 +54,7 @@ class Conv(nn.Module):
         if any(pads):
             x = F.pad(x, pads)
         y = F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        # Not `clamp`, which is exported as two operations that ONNX Runtime doesn't fuse.
         return F.hardtanh_(y, 0, 6) if self.relu else y
 
 
